@@ -178,3 +178,17 @@ func ParkedAfter(r Reader, after uint64, limit int) (sequences []uint64, err err
 	})
 	return sequences, err
 }
+
+// HasFailures says whether a webhook has anything in its dead-letter queue.
+func HasFailures(r Reader, webhook uint32) (found bool, err error) {
+	err = r.Scan(keyHook(tableDead, webhook, 0), keyHook(tableDead, webhook+1, 0), false, func(_, _ []byte) bool {
+		found = true
+		return false
+	})
+	return found, err
+}
+
+// EvidenceSpan is where the evidence stands: lower <= key < upper.
+func EvidenceSpan() (lower, upper []byte) {
+	return []byte{tableEvidence}, []byte{tableEvidence + 1}
+}
