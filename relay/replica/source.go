@@ -16,6 +16,8 @@ type source struct {
 	p        *partition
 	term     uint64
 	cursor   atomic.Uint64
+	moved    chan struct{} // the cursor moved
+	sent     uint64        // the cursor of the last entry; gather's
 	outcomes chan *relay.Outcome
 	stop     chan struct{}
 	wg       sync.WaitGroup
@@ -27,10 +29,13 @@ const (
 	// the cursor and the evidence; an idle partition sends at once.
 	outcomeWindow = 4 * time.Millisecond
 	entryOutcomes = 1024
+	// cursorLag is how long a cursor that no outcome carries may wait: events
+	// that match nothing move it too, and expiry follows it.
+	cursorLag = time.Second
 )
 
 func newSource(p *partition, term uint64) *source {
-	s := &source{p: p, term: term, outcomes: make(chan *relay.Outcome, 4*entryOutcomes), stop: make(chan struct{})}
+	s := &source{p: p, term: term, outcomes: make(chan *relay.Outcome, 4*entryOutcomes), moved: make(chan struct{}, 1), stop: make(chan struct{})}
 	s.wg.Go(s.gather)
 	return s
 }
@@ -45,7 +50,13 @@ func (s *source) close() {
 func (s *source) Reader() state.Reader { return s.p.reader() }
 
 // SetCursor sets the cursor that the next entry carries.
-func (s *source) SetCursor(sequence uint64) { s.cursor.Store(sequence) }
+func (s *source) SetCursor(sequence uint64) {
+	s.cursor.Store(sequence)
+	select {
+	case s.moved <- struct{}{}:
+	default:
+	}
+}
 
 // Settle queues an outcome; it blocks while the queue is full, which is what
 // slows the dispatcher down to what the disk takes.
@@ -58,12 +69,24 @@ func (s *source) Settle(o *relay.Outcome) {
 
 func (s *source) gather() {
 	var last time.Time
+	var lag <-chan time.Time
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
 		var first *relay.Outcome
 		select {
 		case first = <-s.outcomes:
+		case <-s.moved:
+			if lag == nil && s.cursor.Load() > s.sent {
+				lag = time.After(cursorLag)
+			}
+			continue
+		case <-lag:
+			lag = nil
+			if s.cursor.Load() > s.sent {
+				s.send(nil)
+			}
+			continue
 		case <-s.stop:
 			s.drain()
 			return
@@ -92,10 +115,14 @@ func (s *source) drain() {
 	}
 }
 
-// send makes one entry of the outcome and those queued behind it, and waits
-// for it: the next one gathers meanwhile.
+// send makes one entry of the outcome, if any, and those queued behind it, and
+// waits for it: the next one gathers meanwhile.
 func (s *source) send(first *relay.Outcome) {
-	batch, size := []*relay.Outcome{first}, len(first.Evidence)
+	var batch []*relay.Outcome
+	size := 0
+	if first != nil {
+		batch, size = append(batch, first), len(first.Evidence)
+	}
 	for len(batch) < entryOutcomes && size < entryBytes {
 		select {
 		case o := <-s.outcomes:
@@ -105,7 +132,8 @@ func (s *source) send(first *relay.Outcome) {
 		}
 		break
 	}
-	c := state.Settle{Stamp: s.p.replica.stamp(), Term: s.term, Cursor: s.cursor.Load(), Outcomes: batch}
+	s.sent = s.cursor.Load()
+	c := state.Settle{Stamp: s.p.replica.stamp(), Term: s.term, Cursor: s.sent, Outcomes: batch}
 	data := c.Encode()
 	for {
 		proposal := s.p.group.Propose(data)
