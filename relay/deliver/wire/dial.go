@@ -1,0 +1,140 @@
+package wire
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/netip"
+	"time"
+)
+
+// conn is a connection to a checked address.
+type conn struct {
+	raw       net.Conn // TCP. Closed directly: a TLS goodbye could block on a peer that does not read
+	rw        net.Conn // raw, or TLS over it
+	addr      netip.Addr
+	remote    string
+	idleSince time.Time // guarded by the pool's lock
+	peek      *peeker
+}
+
+// minConnect is the least time that one of several addresses gets to connect,
+// as far as the deadline allows.
+const minConnect = 2 * time.Second
+
+// dial makes a new connection for the exchange and records its phases.
+func (c *Client) dial(x *exchange) (*conn, *Error) {
+	addrs, err := c.resolve(x)
+	if err != nil {
+		return nil, err
+	}
+	allowed, err := c.allowed(addrs, x.req)
+	if err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	fresh, err := connect(allowed, x.req.Target.Port, x.deadline)
+	x.resp.Connect = time.Since(began)
+	if err != nil {
+		return nil, err
+	}
+	x.resp.Remote = fresh.remote
+	if !x.req.Target.TLS {
+		return fresh, nil
+	}
+	if err := c.secure(x, fresh); err != nil {
+		_ = fresh.raw.Close()
+		return nil, err
+	}
+	return fresh, nil
+}
+
+// resolve returns the addresses of the target's host, in the resolver's order.
+func (c *Client) resolve(x *exchange) ([]netip.Addr, *Error) {
+	t := x.req.Target
+	if t.IP.IsValid() {
+		return []netip.Addr{t.IP}, nil
+	}
+	began := time.Now()
+	ctx, cancel := context.WithDeadline(context.Background(), x.deadline)
+	defer cancel()
+	addrs, err := c.resolver.LookupNetIP(ctx, "ip", t.Host)
+	x.resp.DNS = time.Since(began)
+	if ctx.Err() != nil {
+		return nil, dnsError(ctx.Err())
+	}
+	if err != nil {
+		return nil, dnsError(err)
+	}
+	if len(addrs) == 0 {
+		return nil, newError(CodeDNS, "the host has no address")
+	}
+	return addrs, nil
+}
+
+// allowed keeps the addresses that may be dialled for the request. Zones are
+// dropped first, for a prefix contains no address with a zone.
+func (c *Client) allowed(addrs []netip.Addr, req *Request) ([]netip.Addr, *Error) {
+	var refused error
+	ok := make([]netip.Addr, 0, len(addrs))
+	for _, addr := range addrs {
+		addr = addr.WithZone("")
+		if err := c.policy.Check(addr, req.Whitelist); err != nil {
+			refused = err
+			continue
+		}
+		ok = append(ok, addr.Unmap())
+	}
+	if len(ok) == 0 {
+		return nil, newError(CodeDestinationRefused, refused.Error())
+	}
+	return ok, nil
+}
+
+// connect tries the addresses in order, each with its share of the time left,
+// and returns the first connection, or else the first error.
+func connect(addrs []netip.Addr, port string, deadline time.Time) (*conn, *Error) {
+	var first *Error
+	for i, addr := range addrs {
+		left := time.Until(deadline)
+		if left <= 0 {
+			break
+		}
+		share := min(left, max(left/time.Duration(len(addrs)-i), minConnect))
+		// No keep-alive probes: deadlines and the idle timeout find dead peers.
+		d := net.Dialer{Timeout: share, KeepAlive: -1}
+		raw, err := d.Dial("tcp", net.JoinHostPort(addr.String(), port))
+		if err == nil {
+			return &conn{
+				raw: raw, rw: raw, addr: addr,
+				remote: raw.RemoteAddr().String(), peek: newPeeker(raw),
+			}, nil
+		}
+		if first == nil {
+			first = ioError(err, "connecting")
+		}
+	}
+	if first == nil {
+		first = newError(CodeTimeout, "the time ran out before connecting")
+	}
+	return nil, first
+}
+
+// secure does the TLS handshake, with the peer's certificate verified for the
+// target's host.
+func (c *Client) secure(x *exchange, fresh *conn) *Error {
+	began := time.Now()
+	cfg := c.tls.Clone()
+	cfg.ServerName = x.req.Target.Host
+	secured := tls.Client(fresh.raw, cfg)
+	err := fresh.raw.SetDeadline(x.deadline)
+	if err == nil {
+		err = secured.Handshake()
+	}
+	x.resp.TLS = time.Since(began)
+	if err != nil {
+		return tlsError(err)
+	}
+	fresh.rw = secured
+	return nil
+}
