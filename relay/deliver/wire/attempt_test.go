@@ -131,7 +131,7 @@ func TestStalledBodyIsNoFailure(t *testing.T) {
 	if resp.Status != 200 || string(resp.Body) != "half" || !resp.Truncated {
 		t.Errorf("%d %q truncated=%v", resp.Status, resp.Body, resp.Truncated)
 	}
-	<-closed
+	wait(t, closed)
 }
 
 func TestEarlyAnswerIsHeard(t *testing.T) {

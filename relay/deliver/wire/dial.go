@@ -60,8 +60,8 @@ func (c *Client) resolve(x *exchange) ([]netip.Addr, *Error) {
 	defer cancel()
 	addrs, err := c.resolver.LookupNetIP(ctx, "ip", t.Host)
 	x.resp.DNS = time.Since(began)
-	if ctx.Err() != nil {
-		return nil, dnsError(ctx.Err())
+	if ctx.Err() != nil || !time.Now().Before(x.deadline) {
+		return nil, newError(CodeTimeout, "the time ran out while looking up the host")
 	}
 	if err != nil {
 		return nil, dnsError(err)
@@ -72,18 +72,19 @@ func (c *Client) resolve(x *exchange) ([]netip.Addr, *Error) {
 	return addrs, nil
 }
 
-// allowed keeps the addresses that may be dialled for the request. Zones are
-// dropped first, for a prefix contains no address with a zone.
+// allowed keeps the addresses that may be dialled for the request. It checks
+// them in the form in which they are dialled: IPv4 unmapped, and without a
+// zone, for no prefix contains an address with one.
 func (c *Client) allowed(addrs []netip.Addr, req *Request) ([]netip.Addr, *Error) {
 	var refused error
 	ok := make([]netip.Addr, 0, len(addrs))
 	for _, addr := range addrs {
-		addr = addr.WithZone("")
+		addr = addr.WithZone("").Unmap()
 		if err := c.policy.Check(addr, req.Whitelist); err != nil {
 			refused = err
 			continue
 		}
-		ok = append(ok, addr.Unmap())
+		ok = append(ok, addr)
 	}
 	if len(ok) == 0 {
 		return nil, newError(CodeDestinationRefused, refused.Error())

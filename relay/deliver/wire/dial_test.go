@@ -19,7 +19,7 @@ import (
 func TestRefusedDestinations(t *testing.T) {
 	s := serve(t, answers(ok200))
 	resolver := names{
-		"loop.test": {"127.0.0.1"}, "mapped.test": {"::ffff:127.0.0.1"}, "private.test": {"10.0.0.1", "192.168.3.4"},
+		"loop.test": {"127.0.0.1"}, "mapped.test": {"::ffff:127.0.0.1", "::ffff:10.0.0.1"}, "private.test": {"10.0.0.1", "192.168.3.4"},
 		"meta.test": {"169.254.169.254"}, "zone.test": {"fe80::1%lo"}, "local.test": {"::1"},
 	}
 	c := newClient(t, wire.Options{Resolver: resolver})
@@ -67,7 +67,7 @@ func TestLookupFailures(t *testing.T) {
 	o := local()
 	o.Resolver = names{"empty.test": nil}
 	c := newClient(t, o)
-	for _, host := range []string{"unknown.test", "empty.test", "broken.test"} {
+	for _, host := range []string{"unknown.test", "empty.test", "broken.test", "silent.test"} {
 		err, _ := fails(t, c, post(t, "http://"+host+"/"), wire.CodeDNS)
 		if strings.Contains(err.String(), "10.1.2.3") {
 			t.Errorf("names the resolver: %s", err)

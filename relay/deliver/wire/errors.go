@@ -62,15 +62,15 @@ func ioError(err error, phase string) *Error {
 	return newError(CodeConnectionFailed, reason(err)+" while "+phase)
 }
 
+// dnsError keeps only what kind of failure it was: the error's own text names
+// the resolver, which is not the webhook owner's business.
 func dnsError(err error) *Error {
-	if isTimeout(err) {
-		return newError(CodeTimeout, "the time ran out while looking up the host")
-	}
-	// Only Err: the whole error names the resolver, which is not the
-	// webhook owner's business.
 	var d *net.DNSError
-	if errors.As(err, &d) {
-		return newError(CodeDNS, d.Err)
+	switch {
+	case errors.As(err, &d) && d.IsNotFound:
+		return newError(CodeDNS, "no such host")
+	case isTimeout(err):
+		return newError(CodeDNS, "the resolver did not answer")
 	}
 	return newError(CodeDNS, "the lookup failed")
 }

@@ -43,7 +43,7 @@ func TestSweeperCloses(t *testing.T) {
 	o := local()
 	o.IdleTimeout = 20 * time.Millisecond
 	do(t, newClient(t, o), s.post(t))
-	<-closed
+	wait(t, closed)
 }
 
 func TestMaxIdlePerHost(t *testing.T) {
@@ -73,7 +73,7 @@ func TestMaxIdlePerHost(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	<-closed
+	wait(t, closed)
 	select {
 	case n := <-closed:
 		t.Errorf("connection %d closed too", n)
@@ -91,9 +91,9 @@ func TestCloseEndsIdleConnections(t *testing.T) {
 	do(t, c, s.post(t))
 	c.Close()
 	c.Close()
-	<-closed
+	wait(t, closed)
 	do(t, c, s.post(t)) // not kept: nobody would close it
-	<-closed
+	wait(t, closed)
 }
 
 // redialScript answers the first request of the first connection; its second
@@ -172,7 +172,7 @@ func TestNoRedialAfterTimeout(t *testing.T) {
 
 // What comes on an idle connection is not the answer to the next request.
 func TestStrayAnswerIsNotTaken(t *testing.T) {
-	strayed := make(chan struct{})
+	answered, strayed := make(chan struct{}), make(chan struct{})
 	s := serve(t, func(p *peer) {
 		if p.n > 1 {
 			answers(ok200)(p)
@@ -180,13 +180,15 @@ func TestStrayAnswerIsNotTaken(t *testing.T) {
 		}
 		p.request()
 		p.say(ok200)
+		<-answered
 		p.say("HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
 		close(strayed)
 		p.hold()
 	})
 	c := newClient(t, local())
 	do(t, c, s.post(t))
-	<-strayed
+	close(answered)
+	wait(t, strayed)
 	if resp := do(t, c, s.post(t)); resp.Status != 200 || resp.Reused {
 		t.Errorf("status %d reused=%v", resp.Status, resp.Reused)
 	}

@@ -190,7 +190,9 @@ func (n names) LookupNetIP(ctx context.Context, _, host string) ([]netip.Addr, e
 		<-ctx.Done()
 		return nil, ctx.Err()
 	case "broken.test":
-		return nil, errors.New("broken")
+		return nil, errors.New("10.1.2.3 is broken")
+	case "silent.test":
+		return nil, &net.DNSError{Err: "read udp 10.1.2.3:53: i/o timeout", Name: host, IsTimeout: true}
 	}
 	list, found := n[host]
 	if !found {
@@ -204,3 +206,13 @@ func (n names) LookupNetIP(ctx context.Context, _, host string) ([]netip.Addr, e
 }
 
 func repeat(n int) string { return string(bytes.Repeat([]byte("x"), n)) }
+
+// wait waits for a signal, not for ever.
+func wait[T any](t testing.TB, signal <-chan T) {
+	t.Helper()
+	select {
+	case <-signal:
+	case <-time.After(20 * time.Second):
+		t.Fatal("the signal did not come")
+	}
+}

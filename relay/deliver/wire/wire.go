@@ -40,7 +40,7 @@ type Request struct {
 }
 
 // Response is what came back. Do resets it, so that one value serves many
-// attempts; after an *Error the fields tell how far the attempt got.
+// attempts, one at a time; after an *Error the fields tell how far the attempt got.
 type Response struct {
 	Status int // 200-999; 0 where no answer came
 	// Body is valid until the next Do with this Response.
