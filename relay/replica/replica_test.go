@@ -246,7 +246,7 @@ func publishUntilCut(t *testing.T, s *stack, fs *vfs.MemFS, acked map[string]boo
 				default:
 				}
 				id := fmt.Sprintf("evt_%d_%d_%d", round, w, i)
-				got, err := s.replica.Accept(context.Background(), []state.NewEvent{event(id, 1, 2), event(id+"b")})
+				got, err := s.replica.Accept(context.Background(), []state.NewEvent{event(id, 1, 2), event(id + "b")})
 				if err != nil || got[0].Duplicate || got[1].Duplicate {
 					t.Errorf("accept %s: %v %v", id, got, err)
 					return
