@@ -73,23 +73,31 @@ func (c *Client) resolve(x *exchange) ([]netip.Addr, *Error) {
 }
 
 // allowed keeps the addresses that may be dialled for the request. It checks
-// them in the form in which they are dialled: IPv4 unmapped, and without a
-// zone, for no prefix contains an address with one.
+// IPv4 unmapped, as it is dialled.
 func (c *Client) allowed(addrs []netip.Addr, req *Request) ([]netip.Addr, *Error) {
-	var refused error
+	refused := ""
 	ok := make([]netip.Addr, 0, len(addrs))
 	for _, addr := range addrs {
-		addr = addr.WithZone("").Unmap()
+		addr = addr.Unmap()
 		if err := c.policy.Check(addr, req.Whitelist); err != nil {
-			refused = err
+			refused = c.refusal(addr, req, err)
 			continue
 		}
 		ok = append(ok, addr)
 	}
 	if len(ok) == 0 {
-		return nil, newError(CodeDestinationRefused, refused.Error())
+		return nil, newError(CodeDestinationRefused, refused)
 	}
 	return ok, nil
+}
+
+// refusal words why addr is not dialled. What an inner name resolves to is
+// not told, or webhooks could be used to map the operator's network.
+func (c *Client) refusal(addr netip.Addr, req *Request, why error) string {
+	if req.Target.IP.IsValid() || c.policy.Check(addr, nil) == nil {
+		return why.Error()
+	}
+	return "the host's address is not public: an operator may allow it with --allow-destinations"
 }
 
 // connect tries the addresses in order, each with its share of the time left,

@@ -28,7 +28,12 @@ func TestRefusedDestinations(t *testing.T) {
 		hosts = append(hosts, name)
 	}
 	for _, host := range hosts {
-		_, resp := fails(t, c, post(t, "http://"+host+":"+s.port+"/"), wire.CodeDestinationRefused)
+		err, resp := fails(t, c, post(t, "http://"+host+":"+s.port+"/"), wire.CodeDestinationRefused)
+		for _, inner := range resolver[host] {
+			if strings.Contains(err.Detail, inner) {
+				t.Errorf("%s: tells the address: %s", host, err)
+			}
+		}
 		if resp.Remote != "" || resp.Connect != 0 {
 			t.Errorf("%s was dialled: %q %v", host, resp.Remote, resp.Connect)
 		}
