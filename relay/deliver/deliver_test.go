@@ -525,7 +525,14 @@ func TestNothingIsLostOverRestarts(t *testing.T) {
 		ids = append(ids, s.publish(700, hooks...)...)
 		s.restart()
 	}
+	var stuck string
+	defer func() {
+		if t.Failed() {
+			t.Logf("waiting for %s: %+v\n%+v", stuck, s.states(stuck), s.engine.Stats())
+		}
+	}()
 	for _, id := range ids {
+		stuck = id
 		s.eventually(func() bool {
 			d := s.states(id)
 			return d[0].State == relay.Succeeded && d[1].State == relay.Succeeded && d[2].State == relay.Dead

@@ -188,9 +188,10 @@ func (d *Dispatcher) backlogged(l *lane, sequence uint64) {
 		return
 	}
 	l.backlog = true
+	l.rows++
 	d.watch(l)
 	d.wake()
-	if sequence <= l.after && (l.rescan == 0 || sequence < l.rescan) {
+	if l.rescan == 0 || sequence < l.rescan {
 		l.rescan = sequence
 	}
 }

@@ -49,7 +49,8 @@ type lane struct {
 	// Fresh ones go there too until it is read empty.
 	backlog bool
 	after   uint64 // rows up to here were read
-	rescan  uint64 // the lowest sequence written below that; 0: none
+	rows    uint64 // how many were seen written: none comes unnoticed
+	rescan  uint64 // the lowest sequence written since the last read; 0: none
 
 	compiled *compiled
 	evidence bucket

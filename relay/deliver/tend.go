@@ -282,7 +282,7 @@ func (d *Dispatcher) refillLane(l *lane) error {
 	if l.rescan != 0 {
 		l.after, l.rescan = min(l.after, l.rescan-1), 0
 	}
-	after := l.after
+	after, rows := l.after, l.rows
 	e.mu.Unlock()
 	sequences, err := state.Waiting(d.src.Reader(), l.webhook, after, e.bounds.laneParked/2)
 	if err != nil {
@@ -303,8 +303,8 @@ func (d *Dispatcher) refillLane(l *lane) error {
 	defer e.mu.Unlock()
 	if len(sequences) > 0 {
 		l.after = max(l.after, sequences[len(sequences)-1])
-	} else if l.rescan == 0 {
-		l.backlog = false // rows on their way to the disk set it again
+	} else if l.rows == rows {
+		l.backlog = false // a row that is written from now on sets it again
 		d.watch(l)
 	}
 	return nil
