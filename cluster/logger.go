@@ -2,15 +2,23 @@ package cluster
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 
 	"github.com/hashicorp/go-hclog"
 )
 
 // raftLogger carries raft's warnings and errors into the node's log.
 func raftLogger(to *slog.Logger, g GroupID) hclog.Logger {
-	return hclog.New(&hclog.LoggerOptions{Name: "raft", Level: hclog.Warn, DisableTime: true, Output: lineWriter{to.With("group", g)}})
+	return hclog.New(&hclog.LoggerOptions{
+		Name: "raft", Level: hclog.Warn, DisableTime: true, Output: lineWriter{to.With("group", g)},
+		// Every start of a group begins with an election: no reason to warn.
+		Exclude: func(_ hclog.Level, message string, _ ...any) bool {
+			return strings.HasPrefix(message, "heartbeat timeout reached")
+		},
+	})
 }
 
 // lineWriter logs each line that hclog writes, at its level.
@@ -24,7 +32,7 @@ func (w lineWriter) Write(p []byte) (int, error) {
 	} else if rest, ok := bytes.CutPrefix(line, []byte("[WARN]")); ok {
 		line = rest
 	}
-	w.to.Log(nil, level, "raft", "detail", string(bytes.TrimSpace(line))) //nolint:staticcheck // no context reaches a writer
+	w.to.Log(context.Background(), level, "raft", "detail", string(bytes.TrimSpace(line)))
 	return len(p), nil
 }
 

@@ -114,15 +114,14 @@ func (s *sender) Close() error { return errors.Join(s.it.Close(), s.snapshot.Clo
 
 // receiver turns a stream into SSTs beside the state database.
 type receiver struct {
-	g        *Group
-	meta     *snapshotMeta
-	buf      []byte
-	sum      uint32
-	started  bool
-	ended    bool
-	w        *sstable.Writer
-	written  int
-	lastSeen []byte
+	g       *Group
+	meta    *snapshotMeta
+	buf     []byte
+	sum     uint32
+	started bool
+	ended   bool
+	w       *sstable.Writer
+	written int
 }
 
 func newReceiver(g *Group, m *snapshotMeta) *receiver { return &receiver{g: g, meta: m} }

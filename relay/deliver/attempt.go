@@ -54,8 +54,8 @@ func (a *attempt) outcome(j *job) *relay.Outcome {
 		o.State = relay.Backlog
 		return o
 	}
-	c := j.lane.compiled // only this webhook's workers touch it; see use
-	if c = a.use(j.lane, c, h); c == nil {
+	c := a.use(j.lane, h)
+	if c == nil {
 		o.Attempt, o.StartedAt, o.Error = j.attempts+1, e.opt.Now().UnixMilli(), "internal: the webhook's secrets cannot be opened with this node's key"
 		a.decide(o, h, 0)
 		return o
@@ -68,10 +68,10 @@ func (a *attempt) outcome(j *job) *relay.Outcome {
 }
 
 // use gives the webhook made ready, anew where it has changed.
-func (a *attempt) use(l *lane, c *compiled, h *relay.Webhook) *compiled {
+func (a *attempt) use(l *lane, h *relay.Webhook) *compiled {
 	e := a.engine
 	e.mu.Lock()
-	c = l.compiled
+	c := l.compiled
 	e.mu.Unlock()
 	if c != nil && c.from == h {
 		return c
