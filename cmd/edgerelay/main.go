@@ -19,6 +19,7 @@ type cli struct {
 	Config string `type:"existingfile" help:"YAML file; its keys are the flags' names."`
 
 	Serve   serveCmd   `cmd:"" help:"Run a node."`
+	Demo    demoCmd    `cmd:"" help:"Show the main job: a node, receivers, failures, retries, a replay."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 

@@ -124,6 +124,12 @@ func (c *serveCmd) Run(ctx context.Context) error {
 		Guard: access.NewGuard(adminKey), Policy: policy, RequireHTTPS: c.RequireHTTPS, Metrics: metrics(node, engine),
 		Logger: log, Now: time.Now, Random: rand.Reader, MaxEventBytes: c.MaxEventBytes,
 	})
+	// Each start begins with an election, a fraction of a second for one node.
+	// Whoever connects meanwhile waits in the listener's queue instead of
+	// being told 503; a node that finds no majority serves that 503 after all.
+	electing, stopWaiting := context.WithTimeout(ctx, 2*time.Second)
+	_ = until(electing, func() (bool, error) { return groups.Ready() == nil, nil }) // else /readyz says what is missing
+	stopWaiting()
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()
 	log.Info("edgerelay is up", "api", c.url(listener), "data", c.DataDir, "node", c.NodeID, "version", version())

@@ -31,7 +31,7 @@ type attemptShape struct {
 	DeliveryID    string     `json:"delivery_id"`
 	EventID       string     `json:"event_id"`
 	Event         string     `json:"event"`
-	Webhook       string     `json:"webhook"`
+	Webhook       string     `json:"webhook_id"`
 	Attempt       int        `json:"attempt"`
 	Status        string     `json:"status"`
 	ResponseCode  *int       `json:"response_code"`

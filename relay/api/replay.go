@@ -12,7 +12,7 @@ type failureShape struct {
 	ID               string          `json:"id"`
 	EventID          string          `json:"event_id"`
 	Event            string          `json:"event"`
-	Webhook          string          `json:"webhook"`
+	Webhook          string          `json:"webhook_id"`
 	Attempts         int             `json:"attempts"`
 	LastResponseCode *int            `json:"last_response_code"`
 	LastError        *string         `json:"last_error"`
