@@ -172,7 +172,7 @@ func (a *attempt) decide(o *relay.Outcome, h *relay.Webhook, atLeast time.Durati
 	maphash.WriteComparable(&a.jitter, o.Sequence<<8|uint64(o.Attempt))
 	u := float64(a.jitter.Sum64()>>11) / (1 << 53)
 	wait := max(retry.Delay(h.Retry, o.Attempt, u), atLeast)
-	o.NextAt = o.StartedAt + o.DurationUS/1000 + wait.Milliseconds()
+	o.NextAt = e.opt.Now().Add(wait + time.Millisecond - 1).UnixMilli() // rounded up: never early
 }
 
 // keepEvidence keeps a failed attempt's in full, a successful one's within
