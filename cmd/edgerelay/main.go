@@ -1,4 +1,5 @@
-// Command edgerelay is the webhook gateway: `serve` is a node.
+// Command edgerelay is the webhook gateway: `serve` is a node, `demo`
+// shows the main job, `bench` measures this build on this machine.
 package main
 
 import (
@@ -20,7 +21,11 @@ type cli struct {
 
 	Serve   serveCmd   `cmd:"" help:"Run a node."`
 	Demo    demoCmd    `cmd:"" help:"Show the main job: a node, receivers, failures, retries, a replay."`
+	Bench   benchCmd   `cmd:"" help:"Measure this build on this machine."`
 	Version versionCmd `cmd:"" help:"Print the version."`
+
+	BenchReceiver benchReceiverCmd `cmd:"" hidden:""`
+	BenchLoad     benchLoadCmd     `cmd:"" hidden:""`
 }
 
 // usageError is a mistake in how the program was called: exit code 2.
