@@ -65,6 +65,11 @@ var windowBounds = bounds{events: 65_536, deliveries: 262_144, bytes: 64 << 20, 
 // stuck, should the window be full.
 const spillAfter = time.Second
 
+// drainsWithin is how much queue a lane may have, as time at its own pace,
+// before it counts as stuck: rows in the backlog cost more than the wait that
+// it saves the others.
+const drainsWithin = 5 * time.Second
+
 func newDispatcher(e *Engine, src Source) *Dispatcher {
 	d := &Dispatcher{engine: e, src: src, lanes: map[uint32]*lane{}, watched: map[*lane]bool{}, kick: make(chan struct{}, 1), quit: make(chan struct{}), empty: make(chan struct{}), nextDue: math.MaxInt64}
 	status, err := state.LoadStatus(src.Reader())
@@ -167,6 +172,9 @@ func (d *Dispatcher) settled(o *relay.Outcome) {
 	l := d.lanes[o.Webhook]
 	if l != nil && (o.Parked || o.Sequence < d.base) {
 		delete(l.parked, o.Sequence)
+		if l.gone != nil {
+			l.gone[o.Sequence] = true
+		}
 		if l.backlog && len(l.parked) < d.engine.bounds.laneParked/2 {
 			d.wake()
 		}
@@ -191,6 +199,11 @@ func (d *Dispatcher) backlogged(l *lane, sequence uint64) {
 	l.rows++
 	d.watch(l)
 	d.wake()
+	d.rescan(l, sequence)
+}
+
+// rescan lets the backlog be read from a row on again.
+func (d *Dispatcher) rescan(l *lane, sequence uint64) {
 	if l.rescan == 0 || sequence < l.rescan {
 		l.rescan = sequence
 	}

@@ -51,6 +51,13 @@ type lane struct {
 	after   uint64 // rows up to here were read
 	rows    uint64 // how many were seen written: none comes unnoticed
 	rescan  uint64 // the lowest sequence written since the last read; 0: none
+	// gone are what was settled while the backlog is being read: the rows
+	// that are read may be older.
+	gone map[uint64]bool
+
+	finished, measured int       // attempts ended; those at the last measurement
+	measuredAt         time.Time // zero: never
+	perSecond          float64   // attempts ended, then; negative: unknown
 
 	compiled *compiled
 	evidence bucket
@@ -108,13 +115,36 @@ func (l *lane) take() *job {
 
 func (l *lane) finish(j *job) {
 	delete(l.flying, j)
+	l.finished++
 	l.d.inFlight--
 }
 
-// stuck says whether the lane's queue does not move: it is blocked, or its
-// head has waited for too long.
+// stuck says whether the lane's queue keeps the window from moving: it is
+// blocked, or its own receiver, not the node, is what it waits for, and will be
+// for long.
 func (l *lane) stuck(now time.Time) bool {
-	return l.queue.len() > 0 && (l.blocked() || now.Sub(l.queue.at(0).since) > spillAfter)
+	switch {
+	case l.queue.len() == 0:
+		return false
+	case l.blocked():
+		return true
+	case len(l.flying) < l.limit || now.Sub(l.queue.at(0).since) <= spillAfter:
+		return false
+	}
+	return l.perSecond >= 0 && float64(l.queue.len()) > l.perSecond*drainsWithin.Seconds()
+}
+
+// measure takes the lane's pace, over a second or more.
+func (l *lane) measure(now time.Time) {
+	took := now.Sub(l.measuredAt)
+	if took < time.Second {
+		return
+	}
+	l.perSecond = float64(l.finished-l.measured) / took.Seconds()
+	if l.measuredAt.IsZero() {
+		l.perSecond = -1
+	}
+	l.measured, l.measuredAt = l.finished, now
 }
 
 // bucket is a token bucket of bytes, a second's worth deep.

@@ -70,6 +70,9 @@ func (d *Dispatcher) nextRound() time.Duration {
 			d.wake()
 		}
 	}
+	if d.loadable() || len(d.spills) > 0 {
+		return 0
+	}
 	if d.behind {
 		wait = min(wait, spillAfter/4) // the window may be full of what is stuck
 	}
@@ -109,6 +112,7 @@ func (d *Dispatcher) spill() {
 	if d.behind && d.full() && now.Sub(d.pressed) >= spillAfter/8 {
 		d.pressed = now
 		for _, l := range d.lanes {
+			l.measure(now)
 			if l.stuck(now) {
 				jobs = append(jobs, d.unqueue(l)...)
 			}
@@ -229,32 +233,30 @@ func (d *Dispatcher) due(t state.Timer) error {
 	if err != nil || !ok || p.State == relay.Dead || p.State == relay.Backlog || p.Due != t.Due {
 		return err
 	}
-	return d.unparkInto(t.Sequence, t.Webhook, p)
-}
-
-// unparkInto brings a parked delivery into its lane, or moves it to the
-// lane's backlog where it has no place.
-func (d *Dispatcher) unparkInto(sequence uint64, webhook uint32, p state.Parked) error {
-	e, err := state.LoadEvent(d.src.Reader(), sequence)
+	e, err := state.LoadEvent(d.src.Reader(), t.Sequence)
 	if err != nil || e == nil {
 		return err
 	}
 	it := newItem(e, 1)
-	d.engine.mu.Lock()
-	l := d.lane(webhook)
-	if l.parked[sequence] {
-		d.engine.mu.Unlock()
-		return nil
-	}
-	room := !l.held && len(l.parked) < d.engine.bounds.laneParked
-	if room {
-		l.add(&job{item: it, parked: true, attempts: p.Attempts})
-	}
-	d.engine.mu.Unlock()
-	if !room && p.State != relay.Backlog {
-		d.src.Settle(backlogOutcome(it, webhook, true))
+	if !d.unpark(it, t.Webhook, p.Attempts) {
+		d.src.Settle(backlogOutcome(it, t.Webhook, true))
 	}
 	return nil
+}
+
+// unpark brings a parked delivery into its lane; false where it has no place.
+func (d *Dispatcher) unpark(it *item, webhook uint32, attempts int) bool {
+	d.engine.mu.Lock()
+	defer d.engine.mu.Unlock()
+	l := d.lane(webhook)
+	if l.parked[it.sequence] || l.gone[it.sequence] {
+		return true
+	}
+	if l.held || len(l.parked) >= d.engine.bounds.laneParked {
+		return false
+	}
+	l.add(&job{item: it, parked: true, attempts: attempts})
+	return true
 }
 
 // refill reads backlogs whose lanes have become short.
@@ -283,89 +285,84 @@ func (d *Dispatcher) refillLane(l *lane) error {
 		l.after, l.rescan = min(l.after, l.rescan-1), 0
 	}
 	after, rows := l.after, l.rows
+	l.gone = map[uint64]bool{}
 	e.mu.Unlock()
-	sequences, err := state.Waiting(d.src.Reader(), l.webhook, after, e.bounds.laneParked/2)
-	if err != nil {
-		return err
-	}
-	for _, sequence := range sequences {
-		p, ok, err := state.LoadParked(d.src.Reader(), sequence, l.webhook)
-		if err != nil {
-			return err
-		}
-		if ok && p.State == relay.Backlog {
-			if err := d.unparkInto(sequence, l.webhook, p); err != nil {
-				return err
-			}
-		}
-	}
+	read, err := d.readBacklog(l, after)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if len(sequences) > 0 {
-		l.after = max(l.after, sequences[len(sequences)-1])
-	} else if l.rows == rows {
+	l.gone = nil
+	switch {
+	case err != nil:
+		return err
+	case read > after:
+		l.after = read
+	case l.rows == rows:
 		l.backlog = false // a row that is written from now on sets it again
 		d.watch(l)
 	}
 	return nil
 }
 
+// readBacklog brings the next rows of a lane's backlog into its queue, and
+// says up to where. Nothing was there if that is after itself.
+func (d *Dispatcher) readBacklog(l *lane, after uint64) (uint64, error) {
+	waiters, err := state.Waiting(d.src.Reader(), l.webhook, after, d.engine.bounds.laneParked/2)
+	if err != nil || len(waiters) == 0 {
+		return after, err
+	}
+	sequences, attempts := make([]uint64, len(waiters)), make(map[uint64]int, len(waiters))
+	for i, w := range waiters {
+		sequences[i], attempts[w.Sequence] = w.Sequence, w.Attempts
+	}
+	events, err := state.LoadEvents(d.src.Reader(), sequences)
+	if err != nil {
+		return after, err
+	}
+	for _, ev := range events {
+		// It was read for a lane that was short: what has no place is held
+		// since, and read again when the lane is free.
+		if !d.unpark(newItem(ev, 1), l.webhook, attempts[ev.Sequence]) {
+			d.engine.mu.Lock()
+			d.rescan(l, ev.Sequence)
+			d.engine.mu.Unlock()
+			break
+		}
+	}
+	return sequences[len(sequences)-1], nil
+}
+
 // loadAtOnce bounds a read of events into the window.
 const loadAtOnce = 256
 
-// load reads what follows the window from the state, while there is room.
+// load reads what follows the window from the state: a slice a round, or the
+// backlogs would wait until everything is read.
 func (d *Dispatcher) load() error {
-	for {
-		e := d.engine
-		e.mu.Lock()
-		after, ready := d.loaded, d.behind && !d.full() && !d.stopped
-		e.mu.Unlock()
-		if !ready {
-			return nil
-		}
-		if err := d.loadSome(after); err != nil {
-			return err
-		}
-		d.spill() // or the window fills with what belongs to a backlog
+	e := d.engine
+	e.mu.Lock()
+	after, ready := d.loaded, d.loadable()
+	e.mu.Unlock()
+	if !ready {
+		return nil
 	}
-}
-
-type loaded struct {
-	item *item
-	open []uint32
-}
-
-func (d *Dispatcher) loadSome(after uint64) error {
-	var batch []loaded
-	var fault error
-	reader := d.src.Reader()
-	_, err := state.Unsettled(reader, after, loadAtOnce, func(ev *relay.Event, open []uint32) {
-		if len(open) > 0 && fault == nil {
-			var full *relay.Event
-			if full, fault = state.LoadEvent(reader, ev.Sequence); full != nil {
-				ev = full
-			}
-		}
-		batch = append(batch, loaded{newItem(ev, len(open)), open})
-	})
-	if err == nil {
-		err = fault
-	}
+	events, open, err := state.Unsettled(d.src.Reader(), after, loadAtOnce)
 	if err != nil {
 		return err
 	}
-	e := d.engine
+	items := make([]*item, len(events))
+	for i, ev := range events {
+		items[i] = newItem(ev, len(open[i]))
+	}
 	e.mu.Lock()
-	for _, b := range batch {
-		for d.loaded+1 < b.item.sequence { // nothing stands there: it counts as settled
+	for i, it := range items {
+		for d.loaded+1 < it.sequence { // nothing stands there: it counts as settled
 			d.enter(&item{sequence: d.loaded + 1})
 		}
-		for _, webhook := range b.open {
-			d.admit(&job{item: b.item}, webhook)
+		for _, webhook := range open[i] {
+			d.admit(&job{item: it}, webhook)
 		}
-		d.enter(b.item)
+		d.enter(it)
 	}
-	if d.loaded >= d.newest || len(batch) == 0 {
+	if d.loaded >= d.newest || len(items) == 0 {
 		d.behind = false
 	}
 	moved := d.advance()
@@ -376,3 +373,5 @@ func (d *Dispatcher) loadSome(after uint64) error {
 	}
 	return nil
 }
+
+func (d *Dispatcher) loadable() bool { return d.behind && !d.full() && !d.stopped }

@@ -84,17 +84,18 @@ func newSettler(src Source, term uint64) *settler {
 		panic(err)
 	}
 	s := &settler{src: src, term: term, queue: make(chan *relay.Event, 1<<16), last: status.Sequence, open: map[uint64]int{}, cursor: status.Cursor, newest: status.Sequence}
-	_, err = state.Unsettled(src.Reader(), status.Cursor, 1<<20, func(e *relay.Event, open []uint32) {
-		s.open[e.Sequence] = len(open)
+	events, open, err := state.Unsettled(src.Reader(), status.Cursor, 1<<20)
+	if err != nil {
+		panic(err)
+	}
+	for i, e := range events {
+		s.open[e.Sequence] = len(open[i])
 		again := *e
 		again.Targets = nil
-		for _, w := range open {
+		for _, w := range open[i] {
 			again.Targets = append(again.Targets, relay.Target{Webhook: w})
 		}
 		s.queue <- &again
-	})
-	if err != nil {
-		panic(err)
 	}
 	s.wg.Go(s.run)
 	return s

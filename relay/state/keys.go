@@ -31,7 +31,7 @@ const (
 	tableOutcome  byte = 'o' // sequence, attempt number -> outcomes of one entry
 	tableParked   byte = 'p' // sequence, webhook -> parked
 	tableTimer    byte = 't' // due ms, sequence, webhook -> nothing
-	tableBacklog  byte = 'q' // webhook, sequence -> nothing
+	tableBacklog  byte = 'q' // webhook, sequence -> attempts
 	tableDead     byte = 'd' // webhook, number -> failure
 	tableFailure  byte = 'f' // failure id -> webhook, number
 	tableAttempt  byte = 'a' // day, webhook, attempt number -> attempt

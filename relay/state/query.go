@@ -1,7 +1,9 @@
 package state
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 
 	"github.com/omnisales/edgerelay/relay"
 )
@@ -73,41 +75,59 @@ type Delivery struct {
 
 // Deliveries tells where each of an event's deliveries stands.
 func Deliveries(r Reader, e *relay.Event) ([]Delivery, error) {
-	at := make(map[uint32]int, len(e.Targets))
-	out := make([]Delivery, len(e.Targets))
-	for i, t := range e.Targets {
-		out[i].Webhook = t.Webhook
-		at[t.Webhook] = i
+	all, err := deliveriesOf(r, []*relay.Event{e})
+	if err != nil {
+		return nil, err
 	}
+	return all[0], nil
+}
+
+// deliveriesOf tells it of events in ascending order, which should stand
+// close together: their rows are read in two scans.
+func deliveriesOf(r Reader, events []*relay.Event) ([][]Delivery, error) {
+	out := make([][]Delivery, len(events))
+	for i, e := range events {
+		out[i] = make([]Delivery, len(e.Targets))
+		for j, t := range e.Targets {
+			out[i][j].Webhook = t.Webhook
+		}
+	}
+	find := func(sequence uint64, webhook uint32) *Delivery {
+		i, ok := slices.BinarySearchFunc(events, sequence, func(e *relay.Event, s uint64) int { return cmp.Compare(e.Sequence, s) })
+		if !ok {
+			return nil
+		}
+		j := slices.IndexFunc(out[i], func(d Delivery) bool { return d.Webhook == webhook })
+		if j < 0 {
+			return nil
+		}
+		return &out[i][j]
+	}
+	first, last := events[0].Sequence, events[len(events)-1].Sequence
 	var fault error
-	if err := r.Scan(keyOutcome(e.Sequence, 0), key1(tableOutcome, e.Sequence+1), false, func(_, v []byte) bool {
+	err := r.Scan(keyOutcome(first, 0), key1(tableOutcome, last+1), false, func(k, v []byte) bool {
 		fault = eachEnding(v, func(d Delivery) {
-			if i, ok := at[d.Webhook]; ok {
-				out[i] = d
+			if at := find(be64(k[1:]), d.Webhook); at != nil {
+				*at = d
 			}
 		})
 		return fault == nil
-	}); err != nil {
+	})
+	if err = firstError(err, fault); err != nil {
 		return nil, err
 	}
-	if fault != nil {
-		return nil, fault
-	}
-	err := r.Scan(keyParked(e.Sequence, 0), key1(tableParked, e.Sequence+1), false, func(k, v []byte) bool {
+	err = r.Scan(keyParked(first, 0), key1(tableParked, last+1), false, func(k, v []byte) bool {
 		p, err := decodeParked(v)
 		fault = err
-		if i, ok := at[be32(k[9:])]; ok && err == nil {
-			out[i].State, out[i].Attempts = p.State, p.Attempts
+		if at := find(be64(k[1:]), be32(k[9:])); at != nil && err == nil {
+			at.State, at.Attempts = p.State, p.Attempts
 			if p.State == relay.Retrying {
-				out[i].NextAt = p.Due
+				at.NextAt = p.Due
 			}
 		}
 		return err == nil
 	})
-	if err == nil {
-		err = fault
-	}
-	return out, err
+	return out, firstError(err, fault)
 }
 
 func eachEnding(v []byte, fn func(Delivery)) error {
@@ -120,102 +140,4 @@ func eachEnding(v []byte, fn func(Delivery)) error {
 		}
 	}
 	return d.err
-}
-
-// LoadParked reads a delivery's parked row.
-func LoadParked(r Reader, sequence uint64, webhook uint32) (p Parked, ok bool, err error) {
-	v, ok, err := r.Get(keyParked(sequence, webhook))
-	if err != nil || !ok {
-		return p, false, err
-	}
-	p, err = decodeParked(v)
-	return p, err == nil, err
-}
-
-// Unsettled calls fn, in commit order, for at most limit events above after
-// with those of their targets that are neither settled nor parked; events
-// with none are passed with an empty list. It returns the last sequence seen.
-func Unsettled(r Reader, after uint64, limit int, fn func(e *relay.Event, open []uint32)) (last uint64, err error) {
-	last = after
-	var events []*relay.Event
-	var fault error
-	err = r.Scan(key1(tableEvent, after+1), []byte{tableEvent + 1}, false, func(k, v []byte) bool {
-		e, err := decodeEvent(be64(k[1:]), v)
-		if fault = err; err != nil {
-			return false
-		}
-		events = append(events, e)
-		return len(events) < limit
-	})
-	if err != nil || fault != nil {
-		return last, firstError(err, fault)
-	}
-	for _, e := range events {
-		deliveries, err := Deliveries(r, e)
-		if err != nil {
-			return last, err
-		}
-		var open []uint32
-		for _, d := range deliveries {
-			if d.State == relay.Pending {
-				open = append(open, d.Webhook)
-			}
-		}
-		fn(e, open)
-		last = e.Sequence
-	}
-	return last, nil
-}
-
-func firstError(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// Timers reads at most limit timers at or after from and due at or before
-// until, in order.
-func Timers(r Reader, from Timer, until int64, limit int) (out []Timer, err error) {
-	err = r.Scan(keyTimer(from.Due, from.Sequence, from.Webhook), key1(tableTimer, uint64(until)+1), false, func(k, _ []byte) bool {
-		out = append(out, Timer{int64(be64(k[1:])), be64(k[9:]), be32(k[17:])})
-		return len(out) < limit
-	})
-	return out, err
-}
-
-// NextTimer is when the first timer at or after from is due.
-func NextTimer(r Reader, from Timer) (due int64, ok bool, err error) {
-	err = r.Scan(keyTimer(from.Due, from.Sequence, from.Webhook), []byte{tableTimer + 1}, false, func(k, _ []byte) bool {
-		due, ok = int64(be64(k[1:])), true
-		return false
-	})
-	return due, ok, err
-}
-
-// Waiting reads at most limit sequences of a webhook's backlog above after.
-func Waiting(r Reader, webhook uint32, after uint64, limit int) (sequences []uint64, err error) {
-	err = r.Scan(keyHook(tableBacklog, webhook, after+1), keyHook(tableBacklog, webhook+1, 0), false, func(k, _ []byte) bool {
-		sequences = append(sequences, be64(k[5:]))
-		return len(sequences) < limit
-	})
-	return sequences, err
-}
-
-// WaitingWebhooks lists the webhooks that have a backlog, by skipping from
-// one to the next: a seek each.
-func WaitingWebhooks(r Reader) (webhooks []uint32, err error) {
-	next := uint32(0)
-	for {
-		found := false
-		err = r.Scan(keyHook(tableBacklog, next, 0), []byte{tableBacklog + 1}, false, func(k, _ []byte) bool {
-			webhooks, next, found = append(webhooks, be32(k[1:])), be32(k[1:])+1, true
-			return false
-		})
-		if err != nil || !found || next == 0 {
-			return webhooks, err
-		}
-	}
 }

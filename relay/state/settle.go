@@ -110,7 +110,7 @@ func (t *transition) log(stamp int64, o *relay.Outcome, replay bool) {
 func (t *transition) park(sequence uint64, webhook uint32, p Parked) {
 	t.set(keyParked(sequence, webhook), p.encode())
 	if p.State == relay.Backlog {
-		t.set(keyHook(tableBacklog, webhook, sequence), nil)
+		t.set(keyHook(tableBacklog, webhook, sequence), binary.AppendUvarint([]byte{0}, uint64(p.Attempts)))
 		return
 	}
 	t.set(keyTimer(p.Due, sequence, webhook), nil)
