@@ -81,6 +81,7 @@ type Attempt struct {
 	Webhook       uint32
 	EventID       string
 	EventType     string
+	OrderingKey   string
 	Attempt       int
 	State         State
 	StatusCode    int
@@ -112,26 +113,29 @@ type Failure struct {
 }
 
 // FailureID derives the failure's id; the same delivery dies under the same id.
-func FailureID(store uint32, eventID string, webhook uint32) string {
-	return "fail_" + derive('f', store, eventID, webhook, 0)
+func FailureID(store uint32, orderingKey, eventID string, webhook uint32) string {
+	return "fail_" + derive('f', store, orderingKey, eventID, webhook, 0)
 }
 
 // DeliveryID derives the id of an event's delivery to a webhook.
-func DeliveryID(store uint32, eventID string, webhook uint32) string {
-	return "dlv_" + derive('d', store, eventID, webhook, 0)
+func DeliveryID(store uint32, orderingKey, eventID string, webhook uint32) string {
+	return "dlv_" + derive('d', store, orderingKey, eventID, webhook, 0)
 }
 
 // AttemptID derives the id of an attempt from its delivery and number.
-func AttemptID(store uint32, eventID string, webhook uint32, number uint64) string {
-	return "att_" + derive('a', store, eventID, webhook, number)
+func AttemptID(store uint32, orderingKey, eventID string, webhook uint32, number uint64) string {
+	return "att_" + derive('a', store, orderingKey, eventID, webhook, number)
 }
 
-func derive(kind byte, store uint32, eventID string, webhook uint32, n uint64) string {
-	var buf [192]byte
+// derive hashes what names a delivery: an event's id is unique within its
+// ordering key only.
+func derive(kind byte, store uint32, orderingKey, eventID string, webhook uint32, n uint64) string {
+	var buf [320]byte
 	b := append(buf[:0], kind)
 	b = binary.BigEndian.AppendUint32(b, store)
 	b = binary.BigEndian.AppendUint32(b, webhook)
 	b = binary.BigEndian.AppendUint64(b, n)
-	sum := sha256.Sum256(append(b, eventID...))
+	b = append(append(b, eventID...), 0) // an id has no NUL
+	sum := sha256.Sum256(append(b, orderingKey...))
 	return hex.EncodeToString(sum[:16])
 }

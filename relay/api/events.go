@@ -119,7 +119,7 @@ func (r *request) findEvent() (state.Reader, *relay.Event, error) {
 }
 
 func (r *request) delivery(e *relay.Event, d state.Delivery) deliveryShape {
-	s := deliveryShape{ID: relay.DeliveryID(e.Store, e.ID, d.Webhook), Status: d.State.String(), Attempts: d.Attempts, NextAttemptAt: at(d.NextAt)}
+	s := deliveryShape{ID: relay.DeliveryID(e.Store, e.OrderingKey, e.ID, d.Webhook), Status: d.State.String(), Attempts: d.Attempts, NextAttemptAt: at(d.NextAt)}
 	if h := r.opt.Registry.Webhook(d.Webhook); h != nil {
 		s.WebhookID = h.ID
 	} else if !d.State.Settled() {

@@ -63,11 +63,11 @@ func attemptStatus(s relay.State) string {
 
 // attemptShape shows an attempt; ev is its event, nil for a test's.
 func (r *request) attemptShape(h *relay.Webhook, a *relay.Attempt, v *relay.Evidence, ev *relay.Event) *attemptShape {
-	s := &attemptShape{ID: relay.AttemptID(h.Store, a.EventID, h.Ordinal, a.Number), DeliveryID: relay.DeliveryID(h.Store, a.EventID, h.Ordinal), EventID: a.EventID, Event: a.EventType,
+	s := &attemptShape{ID: relay.AttemptID(h.Store, a.OrderingKey, a.EventID, h.Ordinal, a.Number), DeliveryID: relay.DeliveryID(h.Store, a.OrderingKey, a.EventID, h.Ordinal), EventID: a.EventID, Event: a.EventType,
 		Webhook: h.ID, Attempt: a.Attempt, Status: attemptStatus(a.State), DurationMS: ms(a.DurationUS), Plugins: []struct{}{}, Evidence: "reduced", Node: a.Node, Test: a.Test, Replay: a.Replay,
 		ResponseBytes: a.ResponseBytes, CreatedAt: at(a.StartedAt), NextAttemptAt: at(a.NextAt)}
 	if a.Test { // its row has a number only once it is committed: the event's id is unique anyway
-		s.ID = relay.AttemptID(h.Store, a.EventID, h.Ordinal, 0)
+		s.ID = relay.AttemptID(h.Store, a.OrderingKey, a.EventID, h.Ordinal, 0)
 	}
 	if a.StatusCode != 0 {
 		s.ResponseCode = &a.StatusCode
@@ -118,7 +118,7 @@ func requestOf(h *relay.Webhook, a *relay.Attempt, ev *relay.Event) *exchange {
 	x := &exchange{Headers: map[string]string{
 		"Content-Type": "application/json", "User-Agent": "OmniSales-Webhook/1.0", "X-Webhook-ID": h.ID, "X-Webhook-Timestamp": stamp, "X-Webhook-Signature": hidden,
 		"webhook-id": a.EventID, "webhook-timestamp": stamp, "webhook-signature": hidden, "X-Webhook-Event": a.EventType,
-		"X-Webhook-Delivery": relay.DeliveryID(h.Store, a.EventID, h.Ordinal), "X-Webhook-Attempt": strconv.Itoa(a.Attempt)}}
+		"X-Webhook-Delivery": relay.DeliveryID(h.Store, a.OrderingKey, a.EventID, h.Ordinal), "X-Webhook-Attempt": strconv.Itoa(a.Attempt)}}
 	for name := range h.Headers {
 		x.Headers[name] = hidden
 	}

@@ -119,7 +119,7 @@ func (c *compiled) appendHead(b []byte, j *job, test bool, now time.Time) []byte
 	}
 	b = append(b, "\r\n"...)
 	b = line(b, "X-Webhook-Event", j.eventType)
-	b = line(b, "X-Webhook-Delivery", relay.DeliveryID(j.store, j.id, c.from.Ordinal))
+	b = line(b, "X-Webhook-Delivery", relay.DeliveryID(j.store, j.orderingKey, j.id, c.from.Ordinal))
 	b = numberLine(b, "X-Webhook-Attempt", int64(j.attempts+1))
 	if test {
 		b = line(b, "X-Webhook-Test", "true")

@@ -352,7 +352,7 @@ func TestFailureRetriesDiesAndIsReplayed(t *testing.T) {
 	if d := s.until(id, relay.Dead); d.Attempts != 3 {
 		t.Errorf("dead after %d attempts", d.Attempts)
 	}
-	failure := relay.FailureID(1, id, h.Ordinal)
+	failure := relay.FailureID(1, "", id, h.Ordinal)
 	mended.Store(true)
 	if n, err := s.replica.Replay(context.Background(), h.Ordinal, []string{failure}); n != 1 || err != nil {
 		t.Fatalf("replayed %d: %v", n, err)

@@ -134,7 +134,7 @@ func (d *Dispatcher) itemsOf(events []*relay.Event) []*item {
 // newItem copies what is sent out of the event, whose bytes belong to a whole
 // entry.
 func newItem(e *relay.Event, left int) *item {
-	it := &item{sequence: e.Sequence, store: e.Store, id: e.ID, eventType: e.Type, acceptedAt: e.AcceptedAt, left: left}
+	it := &item{sequence: e.Sequence, store: e.Store, id: e.ID, orderingKey: e.OrderingKey, eventType: e.Type, acceptedAt: e.AcceptedAt, left: left}
 	if left > 0 {
 		it.body = e.AppendBody(make([]byte, 0, len(e.Data)+len(e.ID)+len(e.Type)+64))
 	}

@@ -8,13 +8,13 @@ import (
 
 // item is an event in memory.
 type item struct {
-	sequence   uint64
-	store      uint32
-	id         string
-	eventType  string
-	acceptedAt int64
-	body       []byte // what is sent; nil once nobody needs it
-	left       int    // fresh deliveries without a committed outcome
+	sequence        uint64
+	store           uint32
+	id, orderingKey string
+	eventType       string
+	acceptedAt      int64
+	body            []byte // what is sent; nil once nobody needs it
+	left            int    // fresh deliveries without a committed outcome
 }
 
 // job is a delivery in memory: queued, or being attempted.

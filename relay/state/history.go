@@ -72,7 +72,7 @@ func nameEvent(r Reader, events map[uint64]*relay.Event, a *relay.Attempt) error
 		events[a.Sequence] = e
 	}
 	if e != nil {
-		a.EventID, a.EventType = e.ID, e.Type
+		a.EventID, a.EventType, a.OrderingKey = e.ID, e.Type, e.OrderingKey
 	}
 	return nil
 }

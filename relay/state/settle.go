@@ -149,7 +149,7 @@ func (t *transition) die(stamp int64, o *relay.Outcome, was Parked) {
 		if e == nil {
 			return
 		}
-		f := relay.Failure{ID: relay.FailureID(e.Store, e.ID, o.Webhook), Sequence: o.Sequence, EventID: e.ID, EventType: e.Type, CreatedAt: e.CreatedAt}
+		f := relay.Failure{ID: relay.FailureID(e.Store, e.OrderingKey, e.ID, o.Webhook), Sequence: o.Sequence, EventID: e.ID, EventType: e.Type, CreatedAt: e.CreatedAt}
 		t.set(keyHook(tableDead, o.Webhook, place), encodeFailure(&f))
 		t.set(keyFailure(f.ID), binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32(nil, o.Webhook), place))
 	}
