@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"strings"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
@@ -59,4 +60,23 @@ func Partition(store uint32, orderingKey, id string, n int) int {
 	b := append(buf[:0], byte(store>>24), byte(store>>16), byte(store>>8), byte(store), tag)
 	b = append(b, key...)
 	return int(xxhash.Sum64(b) % uint64(n))
+}
+
+// ValidID says whether s can be an event's id: 1 to 128 of A-Z a-z 0-9 _ -.
+func ValidID(s string) bool { return spelled(s, 128, "_-") }
+
+// ValidChannel says whether s can be a channel: 1 to 64 of A-Z a-z 0-9 _ . : -.
+func ValidChannel(s string) bool { return spelled(s, 64, "_.:-") }
+
+// spelled says whether s is 1 to most letters, digits and those of others.
+func spelled(s string, most int, others string) bool {
+	if len(s) < 1 || len(s) > most {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte(others, c) >= 0) {
+			return false
+		}
+	}
+	return true
 }

@@ -50,7 +50,7 @@ func startChild(ctx context.Context, args ...string) (*child, error) {
 	case c.url = <-up:
 		return c, nil
 	case <-c.done:
-		return nil, fmt.Errorf("%s ended: %w\n%s", args[0], c.err, c.tail.lines)
+		return nil, fmt.Errorf("%s ended before it listened: %v\n%s", args[0], c.err, c.tail.lines)
 	case <-ctx.Done():
 		c.kill()
 		return nil, ctx.Err()

@@ -119,7 +119,10 @@ func (r *request) body(types ...string) (body []byte, mediaType string, err erro
 func fields(body []byte, fn func(key string, raw []byte) error) error {
 	err := canonical.Members(body, fn)
 	if e, ok := err.(*canonical.Error); ok {
-		return relay.Invalid(e.Path, "the body "+e.Error())
+		if e.Path != "" {
+			return relay.Invalid(e.Path, e.Reason)
+		}
+		return relay.Invalid("", "the body "+e.Error())
 	}
 	return err
 }

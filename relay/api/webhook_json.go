@@ -2,9 +2,9 @@ package api
 
 import (
 	"fmt"
+	"io"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/omnisales/edgerelay/relay"
 	"github.com/omnisales/edgerelay/relay/catalogue"
@@ -322,9 +322,7 @@ func (in *input) channels(raw []byte) error {
 		return err
 	}
 	for _, c := range list {
-		if c == "" || len(c) > 64 || strings.ContainsFunc(c, func(r rune) bool {
-			return r >= utf8.RuneSelf || !token(string(r)) && r != ':'
-		}) {
+		if !relay.ValidChannel(c) {
 			return relay.Invalid("channels", "must be names of 1 to 64 characters of A-Z a-z 0-9 _ . : -")
 		}
 	}
@@ -373,7 +371,7 @@ func (in *input) keys() error {
 		return nil
 	}
 	seed := make([]byte, 32)
-	if _, err := in.opt.Random.Read(seed); err != nil {
+	if _, err := io.ReadFull(in.opt.Random, seed); err != nil {
 		return fmt.Errorf("read randomness: %w", err)
 	}
 	key, err := webhook.NewPrivateKey(seed)

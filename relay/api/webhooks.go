@@ -205,14 +205,14 @@ func (r *request) rotate() error {
 		}
 	}
 	h, err := r.change(func(h *relay.Webhook) error {
-		finishRotation(h, now)
 		if c.finish {
-			if h.NextSecret == nil && h.GraceEnds == 0 {
+			if h.NextSecret == nil {
 				return relay.Invalid("finish", "no rotation is under way")
 			}
 			finishRotation(h, h.GraceEnds)
 			return nil
 		}
+		finishRotation(h, now)
 		sealed, err := r.seal(h, "secret", []byte(fresh.Reveal()))
 		if err != nil {
 			return err

@@ -11,7 +11,6 @@ package canonical
 
 import (
 	"bytes"
-	"fmt"
 	"slices"
 	"strconv"
 	"sync"
@@ -377,8 +376,7 @@ func Members(src []byte, fn func(key string, raw []byte) error) error {
 			return p.fail(err.Error())
 		}
 		if more[key] || slices.Contains(seen[:min(n, linear)], key) {
-			p.at = at
-			return p.fail(fmt.Sprintf("the key %q is given twice", key))
+			return &Error{Offset: at, Path: key, Reason: "is given twice"}
 		}
 		if n < linear {
 			seen[n] = key
@@ -396,10 +394,19 @@ func Members(src []byte, fn func(key string, raw []byte) error) error {
 		p.space()
 		start := p.at
 		if err := p.skip(); err != nil {
-			return err
+			return under(key, err)
 		}
 		return fn(key, p.src[start:p.at])
 	})
+}
+
+// under places a fault of a member's value that could not be skipped.
+func under(key string, err error) error {
+	e, ok := err.(*Error)
+	if !ok {
+		return err
+	}
+	return &Error{Offset: e.Offset, Path: key, Reason: e.Reason}
 }
 
 // Elements calls fn for each element of the array src, as Members does.
@@ -420,6 +427,9 @@ func walk(src []byte, opening, closing byte, each func(p *parser, i int) error) 
 		return p.fail("begins with a byte order mark: leave it out")
 	}
 	if !utf8.Valid(src) {
+		for r, n := utf8.DecodeRune(src); r != utf8.RuneError || n > 1; r, n = utf8.DecodeRune(src[p.at:]) {
+			p.at += n
+		}
 		return p.fail("is not valid UTF-8")
 	}
 	if p.space(); p.at >= len(src) || src[p.at] != opening {

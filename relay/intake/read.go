@@ -67,7 +67,10 @@ func (in *Intake) read(store uint32, body []byte, idempotencyKey string) (draft,
 		return d, e
 	}
 	why, path := reason(err)
-	return d, relay.Invalid(path, "the body "+why)
+	if path == "" {
+		why = "the body " + why
+	}
+	return d, relay.Invalid(path, why)
 }
 
 // field reads a string; null is as if it were not there.
@@ -82,13 +85,8 @@ func field(raw []byte, name string, to *string) error {
 }
 
 func checkID(name, id string) error {
-	if len(id) < 1 || len(id) > 128 || strings.Trim(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") != "" {
+	if !relay.ValidID(id) {
 		return relay.Invalid(name, "must be 1 to 128 characters of A-Z a-z 0-9 _ -")
-	}
-	for i := range len(id) {
-		if c := id[i]; !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-') {
-			return relay.Invalid(name, "must be 1 to 128 characters of A-Z a-z 0-9 _ -")
-		}
 	}
 	return nil
 }
@@ -149,7 +147,7 @@ func readChannels(raw []byte, to *[]string) error {
 	bad := relay.Invalid("channels", "must be an array of at most 10 strings of 1 to 64 characters of A-Z a-z 0-9 _ . : -")
 	err := canonical.Elements(raw, func(raw []byte) error {
 		var s string
-		if raw[0] != '"' || json.Unmarshal(raw, &s) != nil || !Channel(s) || len(*to) == maxChannels {
+		if raw[0] != '"' || json.Unmarshal(raw, &s) != nil || !relay.ValidChannel(s) || len(*to) == maxChannels {
 			return bad
 		}
 		*to = append(*to, s)
@@ -159,19 +157,6 @@ func readChannels(raw []byte, to *[]string) error {
 		return bad
 	}
 	return nil
-}
-
-// Channel says whether a channel's name is well formed.
-func Channel(s string) bool {
-	if len(s) < 1 || len(s) > 64 {
-		return false
-	}
-	for i := range len(s) {
-		if c := s[i]; !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '.' || c == ':' || c == '-') {
-			return false
-		}
-	}
-	return true
 }
 
 func (in *Intake) readData(d *draft, raw []byte) error {
