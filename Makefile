@@ -21,14 +21,14 @@ test: ## Everything that needs only Go
 
 e2e: ## The guide's samples and curl lines, published libraries, kill -9 (needs node and Python)
 	testdata/receivers/install
-	go test -tags e2e -count=1 ./cmd/edgerelay
+	go test -tags e2e -count=1 -run "Samples|Guide" ./cmd/edgerelay
 
 torture: ## Crashes, power cuts and kill -9, for long
 	go test -count=1 -timeout 60m -run 'Crash|PowerCut' ./cluster ./relay/replica -crash.rounds 500
 	go test -tags e2e -count=1 -timeout 60m -run Kill ./cmd/edgerelay -kill.rounds 50
 
 bench: build ## This build on this machine: accepted, delivered, latency, against the bare limit
-	@bin/edgerelay bench
+	@bin/edgerelay bench $(BENCHFLAGS)
 
 lint: ## gofmt, vet, staticcheck
 	@test -z "$$(gofmt -l . | tee /dev/stderr)"
