@@ -202,8 +202,8 @@ func (n *Node) Metrics() Metrics {
 
 func (n *Node) logOptions() *pebble.Options {
 	o := n.pebbleOptions()
-	o.MemTableSize = 32 << 20
-	o.CacheSize = 40 << 20 // see stateOptions; it is read at a start only
+	o.MemTableSize = 16 << 20
+	o.CacheSize = 24 << 20 // see stateOptions; it is read at a start only
 	// The log is cut soon after it is written: let it go before it is moved.
 	o.L0CompactionThreshold = 8
 	o.L0StopWritesThreshold = 64
@@ -215,8 +215,8 @@ func (n *Node) stateOptions() *pebble.Options {
 	o.DisableWAL = true
 	o.MemTableSize = 32 << 20
 	// Pebble takes its memtables' bytes out of the cache: one in use and one
-	// being flushed leave 64 MiB for blocks, filters among them.
-	o.CacheSize = 128 << 20
+	// being flushed leave 32 MiB for blocks, filters among them.
+	o.CacheSize = 96 << 20
 	o.L0CompactionThreshold = 4
 	o.L0StopWritesThreshold = 48
 	o.Merger = n.merger()
