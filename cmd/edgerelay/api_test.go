@@ -446,6 +446,26 @@ func TestRestart(t *testing.T) {
 	rc.wait(t, 3)
 }
 
+// Deleting a webhook cancels what it has pending; its events still name it.
+func TestDeletedWebhook(t *testing.T) {
+	n := startNode(t, t.TempDir())
+	rc := receive(t, func(*http.Request) int { return 500 })
+	w := subscribe(t, n, rc.URL, `,"retry":{"initial_delay_ms":3600000,"max_delay_ms":3600000}`)
+	must(t, n, 202, "POST", "/api/events", order, "Idempotency-Key: orphan")
+	rc.wait(t, 1)
+	must(t, n, 200, "DELETE", "/api/webhooks/"+w.ID, "")
+	var event struct {
+		Deliveries []struct {
+			Status    string
+			WebhookID string `json:"webhook_id"`
+		}
+	}
+	must(t, n, 200, "GET", "/api/events/orphan", "").into(t, &event)
+	if len(event.Deliveries) != 1 || event.Deliveries[0].Status != "cancelled" || event.Deliveries[0].WebhookID != w.ID {
+		t.Errorf("%+v", event)
+	}
+}
+
 func TestEventTypes(t *testing.T) {
 	n := startNode(t, t.TempDir())
 	var types []struct {

@@ -50,7 +50,12 @@ func TestKill(t *testing.T) {
 	close(stop)
 	publishing.Wait()
 	n := node.Load()
-	eventually(t, "every acknowledged event at every webhook", func() bool { return seen.missing() == 0 })
+	defer func() {
+		for _, id := range seen.missing() {
+			t.Logf("missing: %s", must(t, n, 200, "GET", "/api/events/"+id, "").raw)
+		}
+	}()
+	eventually(t, "every acknowledged event at every webhook", func() bool { return len(seen.missing()) == 0 })
 	for _, h := range hooks {
 		eventually(t, "every outcome", func() bool {
 			s := must(t, n, 200, "GET", "/api/webhooks/"+h.ID+"/stats", "").object(t)
@@ -114,17 +119,17 @@ func (a *arrivals) take(path, id string) {
 	}
 }
 
-func (a *arrivals) missing() (n int) {
+func (a *arrivals) missing() (events []string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, id := range a.promised {
 		for _, path := range []string{"/a ", "/b "} {
 			if a.came[path+id] == 0 {
-				n++
+				events = append(events, id)
 			}
 		}
 	}
-	return n
+	return events
 }
 
 func (a *arrivals) doubled() int {

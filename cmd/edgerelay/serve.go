@@ -96,11 +96,17 @@ func (c *serveCmd) Run(ctx context.Context) error {
 	}
 	webhooks := registry.New()
 	client := wire.New(wire.Options{Policy: policy})
+	// Deliveries begin before replica.Open returns.
 	var groups *replica.Replica
+	opened := make(chan struct{})
 	engine := deliver.New(deliver.Options{
 		Registry: webhooks, Keys: keyring, AAD: access.AAD, Client: client, NodeID: c.NodeID, MaxInFlight: c.MaxInFlight,
 		EvidenceBytesPerSecond: c.EvidenceBytes, Drain: c.DrainTimeout, Logger: log, Now: time.Now,
-		Disable: func(ordinal uint32, reason string) { disable(ctx, groups, webhooks, ordinal, reason, log) },
+		Disable: func(ordinal uint32, reason string) {
+			if <-opened; groups != nil {
+				disable(ctx, groups, webhooks, ordinal, reason, log)
+			}
+		},
 	})
 	defer func() {
 		client.Close()
@@ -111,6 +117,7 @@ func (c *serveCmd) Run(ctx context.Context) error {
 		FreeDisk: func() (uint64, uint64, error) { return diskSpace(c.DataDir) }, Logger: log, Now: time.Now,
 		Lead: func(src replica.Source, term uint64) replica.Dispatcher { return engine.Lead(src, term) },
 	})
+	close(opened)
 	if err != nil {
 		return err
 	}

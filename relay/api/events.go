@@ -90,7 +90,11 @@ func (r *request) getEvent() error {
 		s.OrderingKey = &e.OrderingKey
 	}
 	for _, d := range deliveries {
-		s.Deliveries = append(s.Deliveries, r.delivery(e, d))
+		shape, err := r.delivery(e, d)
+		if err != nil {
+			return err
+		}
+		s.Deliveries = append(s.Deliveries, shape)
 	}
 	r.succeed(200, s)
 	return nil
@@ -118,14 +122,18 @@ func (r *request) findEvent() (state.Reader, *relay.Event, error) {
 	return nil, nil, relay.NotFound("no such event: it was never accepted here, or is past its retention")
 }
 
-func (r *request) delivery(e *relay.Event, d state.Delivery) deliveryShape {
+func (r *request) delivery(e *relay.Event, d state.Delivery) (deliveryShape, error) {
 	s := deliveryShape{ID: relay.DeliveryID(e.Store, e.OrderingKey, e.ID, d.Webhook), Status: d.State.String(), Attempts: d.Attempts, NextAttemptAt: at(d.NextAt)}
 	if h := r.opt.Registry.Webhook(d.Webhook); h != nil {
 		s.WebhookID = h.ID
-	} else if !d.State.Settled() {
+		return s, nil
+	}
+	if !d.State.Settled() {
 		s.Status, s.NextAttemptAt = relay.Cancelled.String(), nil // the webhook was deleted
 	}
-	return s
+	var err error
+	s.WebhookID, err = r.opt.Meta.DeletedWebhook(d.Webhook)
+	return s, err
 }
 
 type typeShape struct {

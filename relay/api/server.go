@@ -25,6 +25,7 @@ import (
 
 // Meta changes webhooks; a change is in force when it returns.
 type Meta interface {
+	DeletedWebhook(ordinal uint32) (id string, err error)
 	PutWebhook(ctx context.Context, h *relay.Webhook) (*relay.Webhook, error)
 	DeleteWebhook(ctx context.Context, store uint32, id string) error
 }

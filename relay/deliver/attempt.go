@@ -47,10 +47,10 @@ func (a *attempt) outcome(j *job) *relay.Outcome {
 	o := &relay.Outcome{Sequence: j.sequence, Webhook: j.lane.webhook, EventType: j.eventType, AcceptedAt: j.acceptedAt, Node: e.opt.NodeID}
 	h := e.opt.Registry.Webhook(j.lane.webhook)
 	switch {
-	case h == nil:
+	case h == nil && j.lane.d.src.Deleted(j.lane.webhook):
 		o.State = relay.Cancelled
 		return o
-	case h.Held():
+	case h == nil || h.Held():
 		o.State = relay.Backlog
 		return o
 	}

@@ -41,6 +41,9 @@ type Source interface {
 	Settle(o *relay.Outcome)
 	// SetCursor tells up to where every delivery is settled or parked.
 	SetCursor(sequence uint64)
+	// Deleted says whether a webhook that the registry does not know was
+	// deleted: it may only not be known yet.
+	Deleted(webhook uint32) bool
 }
 
 // Options of an Engine; all are required.

@@ -74,11 +74,12 @@ func (d *Dispatcher) lane(webhook uint32) *lane {
 }
 
 // refresh looks at the webhook as it is now. A deleted one is not held: its
-// deliveries are taken and cancelled.
+// deliveries are taken and cancelled. One that is not known yet is.
 func (l *lane) refresh() {
-	l.held = false
 	if h := l.d.engine.opt.Registry.Webhook(l.webhook); h != nil {
 		l.held, l.limit = h.Held(), h.MaxInFlight
+	} else {
+		l.held = !l.d.src.Deleted(l.webhook)
 	}
 	l.d.watch(l)
 	l.d.engine.push(l)

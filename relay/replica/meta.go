@@ -16,6 +16,7 @@ type metaGroup struct {
 	group    *cluster.Group
 	registry Registry
 	led      atomic.Bool
+	caughtUp chan struct{} // closed when all that was committed before the start is applied
 	machine  state.Meta
 	// applying is held from Apply to the end of Applied, and while the
 	// registry is filled: it never sees a change twice or not at all.
@@ -23,7 +24,7 @@ type metaGroup struct {
 }
 
 func openMeta(node *cluster.Node, registry Registry) (*metaGroup, error) {
-	m := &metaGroup{registry: registry}
+	m := &metaGroup{registry: registry, caughtUp: make(chan struct{})}
 	m.applying.Lock()
 	defer m.applying.Unlock()
 	group, err := node.StartGroup(metaGroupID, (*metaMachine)(m))
@@ -34,7 +35,13 @@ func openMeta(node *cluster.Node, registry Registry) (*metaGroup, error) {
 	if err := m.fill(); err != nil {
 		return nil, err
 	}
-	group.Watch(func(l cluster.Leadership) { m.led.Store(l.Leader) })
+	caughtUp := sync.OnceFunc(func() { close(m.caughtUp) })
+	group.Watch(func(l cluster.Leadership) {
+		m.led.Store(l.Leader)
+		if l.Leader {
+			caughtUp()
+		}
+	})
 	return m, nil
 }
 

@@ -35,6 +35,9 @@ type Source interface {
 	Reader() state.Reader
 	Settle(o *relay.Outcome)
 	SetCursor(sequence uint64)
+	// Deleted says whether a webhook that the registry does not know was
+	// deleted: it may only not be known yet.
+	Deleted(webhook uint32) bool
 }
 
 // Dispatcher delivers a led partition's events. Applied is called in commit
@@ -81,6 +84,10 @@ func Open(opt Options) (*Replica, error) {
 	if r.meta, err = openMeta(opt.Node, opt.Registry); err != nil {
 		return nil, err
 	}
+	// The state of a group is what was last flushed until its log is applied
+	// again: with the webhooks of then, events would match too few of them,
+	// or go where they no longer should.
+	<-r.meta.caughtUp
 	p, err := openPartition(r, firstPartition)
 	if err != nil {
 		return nil, err
@@ -205,6 +212,11 @@ func (r *Replica) DeleteWebhook(ctx context.Context, store uint32, id string) er
 	}
 	_, err = r.meta.propose(ctx, data)
 	return err
+}
+
+// DeletedWebhook is the id that a deleted webhook had; "" where there was none.
+func (r *Replica) DeletedWebhook(ordinal uint32) (string, error) {
+	return state.DroppedWebhook(r.meta.group.View(), ordinal)
 }
 
 func (r *Replica) stamp() int64 { return r.opt.Now().UnixMilli() }

@@ -49,6 +49,15 @@ func (s *source) close() {
 // Reader is the partition's committed state.
 func (s *source) Reader() state.Reader { return s.p.reader() }
 
+// Deleted says whether a webhook was deleted, as far as this node knows.
+func (s *source) Deleted(webhook uint32) bool {
+	id, err := s.p.replica.DeletedWebhook(webhook)
+	if err != nil {
+		s.p.replica.opt.Logger.Error("look for a deleted webhook", "error", err)
+	}
+	return id != ""
+}
+
 // SetCursor sets the cursor that the next entry carries.
 func (s *source) SetCursor(sequence uint64) {
 	s.cursor.Store(sequence)

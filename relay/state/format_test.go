@@ -37,6 +37,14 @@ func formats(t testing.TB) map[string][]byte {
 		t.Fatal(err)
 	}
 	e, o := sampleEvent(), sampleOutcome()
+	meta := newMemory()
+	if _, err := (Meta{}).Apply(meta, 1, put); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := (Meta{}).Apply(meta, 2, del); err != nil {
+		t.Fatal(err)
+	}
+	dropped := meta.rows[string(keyDropped(1))]
 	return map[string][]byte{
 		"command accept":         (&Accept{Stamp: 7, Events: []NewEvent{{Event: e, Digest: [DigestSize]byte{1, 2}}}}).Encode(),
 		"command settle":         (&Settle{Stamp: 7, Term: 2, Cursor: 4, Outcomes: []*relay.Outcome{o}}).Encode(),
@@ -54,6 +62,7 @@ func formats(t testing.TB) map[string][]byte {
 		"row failure":            encodeFailure(&relay.Failure{ID: "fail_1", Sequence: 5, EventID: "evt_1", EventType: "a.b", Attempts: 3, StatusCode: 500, Error: "status_500", State: relay.Dead, CreatedAt: 6, FailedAt: 7}),
 		"row hour":               hourRow{1, 2}.encode(),
 		"row statistics":         Counters{{Kind: CountCreated}: 3, {Kind: CountState, Arg: 1}: 2, {Kind: CountTypeEnd, Arg: 1, Type: "a.b"}: 2}.encode(),
+		"row dropped":            dropped,
 		"key id":                 keyID(1, "cart", "evt_1"),
 		"key event":              key1(tableEvent, 5),
 		"key parked":             keyParked(5, 3),

@@ -45,7 +45,7 @@ const (
 	tableMeta    byte = 'M' // -> meta status
 	tableWebhook byte = 'w' // store u32, ordinal u32 -> webhook
 	tableUUID    byte = 'u' // store u32, uuid -> ordinal
-	tableDropped byte = 'x' // ordinal -> deleted at
+	tableDropped byte = 'x' // ordinal -> deleted at, uuid
 )
 
 func key1(table byte, a uint64) []byte {

@@ -136,7 +136,7 @@ func deleteWebhook(w Writer, c *DeleteWebhook) (*MetaResult, error) {
 		return &MetaResult{Err: relay.NotFound("no such webhook")}, nil
 	}
 	err = firstError(w.Delete(keyWebhook(c.Store, stored.Ordinal)), w.Delete(keyUUID(c.Store, c.ID)),
-		w.Set(keyDropped(stored.Ordinal), binary.AppendVarint([]byte{0}, c.Stamp)))
+		w.Set(keyDropped(stored.Ordinal), putString(binary.AppendVarint([]byte{0}, c.Stamp), stored.ID)))
 	return &MetaResult{Webhook: stored, Deleted: true}, err
 }
 
@@ -183,11 +183,25 @@ func DroppedWebhooks(r Reader, before int64) (ordinals []uint32, err error) {
 	err = r.Scan([]byte{tableDropped}, []byte{tableDropped + 1}, false, func(k, v []byte) bool {
 		d := decoder{b: v}
 		d.version()
-		if at := d.sint(); at < before {
+		at := d.sint()
+		d.string()
+		if fault = d.end(); at < before {
 			ordinals = append(ordinals, be32(k[1:]))
 		}
-		fault = d.end()
 		return fault == nil
 	})
 	return ordinals, firstError(err, fault)
+}
+
+// DroppedWebhook is the id that a deleted webhook had; "" where there was none.
+func DroppedWebhook(r Reader, ordinal uint32) (id string, err error) {
+	v, ok, err := r.Get(keyDropped(ordinal))
+	if err != nil || !ok {
+		return "", err
+	}
+	d := decoder{b: v}
+	d.version()
+	d.sint()
+	id = d.string()
+	return id, d.end()
 }
