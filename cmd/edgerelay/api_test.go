@@ -144,6 +144,17 @@ func TestMistakes(t *testing.T) {
 	}
 }
 
+// The answer to a body that is far too large reaches a client that writes it
+// all before it reads.
+func TestTooLargeIsAnswered(t *testing.T) {
+	n := startNode(t, t.TempDir())
+	for range 20 {
+		if a := ask(t, n, "POST", "/api/events", strings.Repeat(" ", 8<<20)); a.status != 413 || a.body.Error.Code != "too_large" {
+			t.Fatalf("%d %s", a.status, a.raw)
+		}
+	}
+}
+
 // What a receiver gets, to the byte.
 func TestDeliveryOnTheWire(t *testing.T) {
 	n := startNode(t, t.TempDir())

@@ -119,7 +119,7 @@ type quiet struct{}
 func (quiet) Printf(string, ...any) {}
 
 // Serve answers requests until Shutdown.
-func (s *Server) Serve(l net.Listener) error { return s.http.Serve(l) }
+func (s *Server) Serve(l net.Listener) error { return s.http.Serve(drainListener{l}) }
 
 // Shutdown stops listening and waits for the requests under way.
 func (s *Server) Shutdown(ctx context.Context) error { return s.http.ShutdownWithContext(ctx) }
@@ -143,6 +143,9 @@ func (s *Server) malformed(ctx *fasthttp.RequestCtx, err error) {
 	var timeout net.Error
 	switch {
 	case errors.Is(err, fasthttp.ErrBodyTooLarge):
+		if c, ok := ctx.Conn().(*drainConn); ok {
+			c.drain.Store(true)
+		}
 		r.fail(&relay.Error{Code: relay.CodeTooLarge, Message: "the body is larger than this route takes: send less at once"})
 	case errors.As(err, &small):
 		r.fail(relay.Invalid("", "the headers are larger than 16 KiB"))
