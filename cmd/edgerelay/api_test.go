@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -59,6 +60,21 @@ func TestWebhookLife(t *testing.T) {
 	}
 	must(t, n, 404, "GET", path, "")
 	must(t, n, 404, "DELETE", path, "")
+}
+
+// Changes at the same time are all made.
+func TestConcurrentChanges(t *testing.T) {
+	n := startNode(t, t.TempDir())
+	w := subscribe(t, n, "http://127.0.0.1:1/", "")
+	var changing sync.WaitGroup
+	for i := range 40 {
+		changing.Go(func() {
+			if a := ask(t, n, "PATCH", "/api/webhooks/"+w.ID, fmt.Sprintf(`{"headers":{"X-%d":"1"}}`, i)); a.status != 200 {
+				t.Errorf("%d %s", a.status, a.raw)
+			}
+		})
+	}
+	changing.Wait()
 }
 
 // A mistake is told with its field, and nothing is kept of it.

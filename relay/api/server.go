@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -89,6 +90,9 @@ type Server struct {
 	opt     Options
 	http    *fasthttp.Server
 	metrics fasthttp.RequestHandler
+	// changing lets one change of a webhook at a time through this node, by
+	// ordinal: each reads what the one before wrote.
+	changing [64]sync.Mutex
 }
 
 const maxWebhookBytes = 256 << 10

@@ -104,9 +104,16 @@ func (r *request) open(h *relay.Webhook, field string, s relay.Sealed) ([]byte, 
 	return r.opt.Keyring.Open(s, access.AAD(h.Store, h.ID, field))
 }
 
-// change applies a change to the webhook as it stands, again if somebody else
+// change applies a change to the webhook as it stands, again if another node
 // was faster.
 func (r *request) change(apply func(h *relay.Webhook) error) (*relay.Webhook, error) {
+	h, err := r.find()
+	if err != nil {
+		return nil, err
+	}
+	turn := &r.changing[h.Ordinal%uint32(len(r.changing))]
+	turn.Lock()
+	defer turn.Unlock()
 	for try := 0; ; try++ {
 		h, err := r.find()
 		if err != nil {
